@@ -15,7 +15,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,12 @@ __all__ = [
     "ignoring",
     "one_thread",
     "own_filters",
+    "own_precision",
     "remove_at_last",
     "remove_now",
     "total_memory",
     "with_filters",
+    "with_precision",
 ]
 
 
@@ -141,6 +143,63 @@ def with_filters(filters: list[Any]) -> Iterator[None]:
     with _filters:
         warnings.resetwarnings()  # also forgets which warnings were shown
         _filters_now()[:] = found
+        yield
+
+
+def _settings_of_torch(torch: Any) -> dict[str, tuple[Any, Any, Any]]:
+    """Return how settings that results depend on are read and set, and what they are by default."""
+    of_algorithms = torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode, 0
+    return {
+        "dtype": (torch.get_default_dtype, torch.set_default_dtype, torch.float32),
+        "deterministic": of_algorithms,
+    }
+
+
+def own_precision() -> dict[str, Any] | None:
+    """Return how torch computes in this thread, for `with_precision` in another; None if as usual.
+
+    That are its default type, whether its algorithms are deterministic, and autocast.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return None
+    settings = _settings_of_torch(torch)
+    found = {name: read() for name, (read, _, _) in settings.items()}
+    kinds = [kind for kind in ("cpu", "cuda") if torch.is_autocast_enabled(kind)]
+    if not kinds and all(found[name] == default for name, (_, _, default) in settings.items()):
+        return None
+    return {**found, "autocast": {kind: torch.get_autocast_dtype(kind) for kind in kinds}}
+
+
+def _set_in_torch(torch: Any, values: dict[str, Any]) -> None:
+    for name, (read, set_to, _) in _settings_of_torch(torch).items():
+        if read() != values[name]:
+            set_to(values[name])
+
+
+@contextmanager
+def _torch_restored() -> Iterator[None]:
+    torch = sys.modules["torch"]
+    before = {name: read() for name, (read, _, _) in _settings_of_torch(torch).items()}
+    yield
+    _set_in_torch(torch, before)
+
+
+_precision = Together(_torch_restored)
+
+
+@contextmanager
+def with_precision(precision: dict[str, Any] | None) -> Iterator[None]:
+    """Compute with torch as another thread does, by its `own_precision`."""
+    if precision is None:
+        yield
+        return
+    import torch
+
+    with _precision, ExitStack() as stack:
+        _set_in_torch(torch, precision)
+        for kind, dtype in precision["autocast"].items():
+            stack.enter_context(torch.autocast(kind, dtype))
         yield
 
 

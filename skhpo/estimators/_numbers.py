@@ -15,8 +15,13 @@ from ..names import resolve_criterion
 from ..rows import Inputs, as_given
 from ..training.data import as_array
 from ._targets import Targets, check_monitor_of_positions
+from .validation import ABOUT_STRINGS, check_fits_float32, refuse_dates
 
-__all__ = ["Heads", "Numbers", "as_heads", "check_numbers"]
+__all__ = ["Heads", "Numbers", "as_heads", "as_numbers", "check_numbers"]
+
+_OF_LABELS = (
+    "a classifier takes labels, and sklearn.preprocessing.LabelEncoder makes numbers of them"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,17 +86,31 @@ class Heads(Targets):
         return as_given(y)
 
 
+def as_numbers(y: Any, name: str = "y") -> NDArray[Any]:
+    """Return targets as an array of finite numbers; ValueError, which uses `name`, if they are not.
+
+    They fit into float32.
+    """
+    refuse_dates(y, name)
+    if isinstance(y, list | tuple):
+        y = np.asarray(y)  # check_array would leave objects in a list as they are
+    try:
+        numbers: NDArray[Any] = check_array(
+            as_array(y), ensure_2d=False, allow_nd=True, dtype="numeric", input_name=name
+        )
+    except ValueError as error:
+        if not ABOUT_STRINGS.match(str(error)):
+            raise
+        raise ValueError(f"{name} must be of numbers, but {error}; {_OF_LABELS}") from error
+    check_fits_float32(numbers, name, _OF_LABELS)
+    return numbers
+
+
 def check_numbers(net: Any, known: Targets | None, y: Any) -> tuple[Numbers | Heads, Any]:
     """Check the targets of a regressor; `known` is what the first ones told, or None."""
     if isinstance(y, Mapping | Inputs) or isinstance(known, Heads):
         return _check_heads(net, known, y)
-    y = as_array(y)
-    y = check_array(y, ensure_2d=False, allow_nd=True, dtype="numeric", input_name="y")
-    if y.dtype.kind not in "biuf":
-        raise ValueError(
-            f"y must be of numbers, but has the type {y.dtype}; convert it, dates as by "
-            "(dates - dates.min()) / numpy.timedelta64(1, 'D')"
-        )
+    y = as_numbers(y)
     check_monitor_of_positions(net, y.ndim > 2)
     if not isinstance(known, Numbers):
         known = Numbers(y.shape[1:], is_unscaled=net.scale_target is not None)
@@ -99,12 +118,6 @@ def check_numbers(net: Any, known: Targets | None, y: Any) -> tuple[Numbers | He
         raise ValueError(
             f"y must have the shape (n_samples, {', '.join(map(str, known.of_values))}) of "
             f"the first call, but got {y.shape}"
-        )
-    limit = np.finfo(np.float32).max
-    if y.size and np.abs(y).max() > limit:
-        raise ValueError(
-            f"y must fit into float32 (at most {limit:.3g}), but has the value "
-            f"{np.abs(y).max():.3g}; scale the targets"
         )
     # Small differences of large values are lost in float32, unless they are scaled before.
     return known, y.astype(np.float32 if net.scale_target is None else np.float64)
@@ -151,13 +164,5 @@ def as_heads(y: Any) -> Inputs:
 
 
 def _checked(name: str, value: Any) -> NDArray[Any]:
-    value, shown = as_array(value), f"y[{name!r}]"
-    if np.asarray(value).dtype.kind in "OUS":
-        raise ValueError(
-            f"{shown} must be of numbers, but is of the type {np.asarray(value).dtype}; give each "
-            "label a number, as by sklearn.preprocessing.LabelEncoder"
-        )
-    checked: NDArray[Any] = check_array(
-        value, ensure_2d=False, allow_nd=True, dtype="numeric", input_name=shown
-    )
+    checked = as_numbers(value, f"y[{name!r}]")
     return checked.astype(np.float32 if checked.dtype.kind == "f" else np.int64)

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from ..searchable import EndOfTraining, SearchTags
 from ..training.data import as_array
 from ..training.forwarding import as_float32, call_module
+from ..training.modes import usual_modes
 from ..training.structure import copied
 from . import _ending
 from ._hyperparameter_schedule import check_epochs_of_schedule
@@ -172,7 +173,8 @@ class TorchEstimator(
         """
         continuing = bool(self.warm_start and self.initialized_)
         validation = one_argument(validation_data, X_val, y_val)
-        return self._fit(X, y, sample_weight, None, continuing, "fit", fit_params, validation)
+        with usual_modes():
+            return self._fit(X, y, sample_weight, None, continuing, "fit", fit_params, validation)
 
     @with_callbacks
     def partial_fit(
@@ -222,7 +224,8 @@ class TorchEstimator(
         """
         continuing, task = self.initialized_, "partial_fit"
         validation = one_argument(validation_data, X_val, y_val)
-        return self._fit(X, y, sample_weight, classes, continuing, task, fit_params, validation)
+        with usual_modes():
+            return self._fit(X, y, sample_weight, classes, continuing, task, fit_params, validation)
 
     def _fit(self, X, y, sample_weight, classes, continuing, task, fit_params, validation):
         split_params = fit_params

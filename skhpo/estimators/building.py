@@ -24,6 +24,7 @@ from ..training.forwarding import (
 )
 from ..training.groups import find_frozen, grouped, set_frozen
 from ..training.initialization import NamedInitialization, initialize_weights
+from ..training.modes import usual_modes
 from ..training.randomness import Stream, draw_seed
 from ..training.runners import begin_momentum, fused_is_faster
 from ..training.sequences import Sequences, as_batch
@@ -59,6 +60,7 @@ class BuildingMixin(NetPart):  # type: ignore[misc] # skorch has no types
     # Whether `freeze` was set since it was applied.
     _freeze_changed = False
 
+    @usual_modes()
     def initialize(self) -> Self:
         """Make the module, the criterion and the optimizer, and start an empty history.
 

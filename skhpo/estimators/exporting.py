@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ..process import ignoring
+from ..training.modes import usual_modes
 from ..training.structure import copied
 from .feeding import batches_of, input_dtypes, rows_of
 from .settings import NetPart
@@ -101,6 +102,7 @@ class _Predicting(nn.Module):
 class ExportingMixin(NetPart):  # type: ignore[misc] # skorch has no types
     """`to_torch` and `to_onnx` of a torch estimator."""
 
+    @usual_modes()
     def to_torch(self) -> Any:
         """Return the trained network as a plain module, with what is done before and after it.
 

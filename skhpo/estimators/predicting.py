@@ -13,6 +13,7 @@ from torch.utils.data import Dataset, IterableDataset, Subset
 
 from ..rows import take_rows
 from ..training.forwarding import as_float32, plain_tuple
+from ..training.modes import usual_modes
 from ._inputs import arranged
 from ._numbers import as_heads
 from ._outputs import learn_from, store_input_format
@@ -96,6 +97,7 @@ class PredictingMixin(NetPart):  # type: ignore[misc] # skorch has no types
             X = {name: take_rows(value, order) for name, value in X.items()}
         return _in_order(self._outputs_for(X), order)
 
+    @usual_modes()
     def _outputs_for(self, X: Any) -> Any:
         nonlinearity = self._get_predict_nonlinearity()
         outputs = []
@@ -178,6 +180,7 @@ def _in_order(outputs: Any, order: Any) -> Any:
     return given
 
 
+@usual_modes()
 def score_of_heads(net: Any, X: Any, y: Any, sample_weight: Any) -> Any:
     """Return minus the mean of the criterion over batches, for a dict of targets."""
     y = None if y is None else as_heads(y)

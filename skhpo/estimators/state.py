@@ -18,6 +18,7 @@ from torch import nn
 
 from ..files import write_atomically
 from ..training.forwarding import resolve_device
+from ..training.modes import usual_modes
 from ..training.state import TrainingState, check_complete, check_keys, serialised
 from ..training.structure import copied, copies_of_compressed
 from .fitting import make_schedule
@@ -86,6 +87,7 @@ class CheckpointMixin(NetPart):  # type: ignore[misc] # skorch has no types
             "feature_names": [str(name) for name in getattr(self, "feature_names_in_", ())],
         }
 
+    @usual_modes()
     def load_checkpoint(self, path: Any) -> Self:
         """Restore a saved estimator, which predicts and which ``partial_fit`` continues.
 

@@ -32,14 +32,17 @@ from ._inputs import arranged
 from .settings import changed_settings, has_own_dataset, reads_by_number, slices_batches
 
 __all__ = [
+    "ABOUT_STRINGS",
     "NO_BATCHES",
     "check_before_search",
     "check_dataset",
+    "check_fits_float32",
     "check_inputs",
     "check_sample_weight",
     "check_training_data",
     "checked_inputs",
     "keep_weighted",
+    "refuse_dates",
     "refuse_weights",
 ]
 
@@ -51,7 +54,7 @@ NO_BATCHES = (
 _CONVERT_DATES = "convert it, as by (dates - dates.min()) / numpy.timedelta64(1, 'D')"
 # Errors of the conversion to numbers; others may quote names of columns, or be about these.
 _ABOUT_DATES = re.compile(r"(?!Feature names).*(\bdate|Timestamp|[Tt]imedelta)", re.DOTALL)
-_ABOUT_STRINGS = re.compile(r"could not convert string|.*arrays of bytes/strings")
+ABOUT_STRINGS = re.compile(r"could not convert string|.*arrays of bytes/strings")
 _ENCODE = (
     "encode strings and categories, as by make_pipeline(TableEncoder(), "
     "TorchClassifier(TabularMLP)), with skhpo.preprocessing.TableEncoder and "
@@ -122,7 +125,7 @@ def _check_container(estimator: Any, X: Any, y: Any, *, reset: bool) -> tuple[An
 
 
 def _check_array(estimator: Any, X: Any, *, reset: bool) -> Any:
-    _refuse_dates(X)
+    refuse_dates(X)
     _refuse_texts(X)
     try:
         if isinstance(X, list | tuple):
@@ -135,10 +138,10 @@ def _check_array(estimator: Any, X: Any, *, reset: bool) -> Any:
             raise ValueError(f"X must be of numbers, but {error}; {_CONVERT_DATES}") from error
         raise
     except ValueError as error:
-        if not _ABOUT_STRINGS.match(str(error)):
+        if not ABOUT_STRINGS.match(str(error)):
             raise
         raise ValueError(f"X must be of numbers, but {error}; {_ENCODE}") from error
-    _check_fits_float32(X)
+    check_fits_float32(X)
     return X
 
 
@@ -163,7 +166,7 @@ def _check_dict(estimator: Any, X: Mapping[Any, Any], reset: bool) -> dict[Any, 
         if isinstance(value, Sequences):
             arrays[name] = value
             continue
-        _refuse_dates(value, name)
+        refuse_dates(value, name)
         try:
             arrays[name] = check_array(
                 as_array(value),
@@ -173,10 +176,10 @@ def _check_dict(estimator: Any, X: Mapping[Any, Any], reset: bool) -> dict[Any, 
                 input_name=str(name),
             )
         except ValueError as error:
-            if not _ABOUT_STRINGS.match(str(error)):
+            if not ABOUT_STRINGS.match(str(error)):
                 raise
             raise ValueError(f"{name} must be of numbers, but {error}; {_ENCODE}") from error
-        _check_fits_float32(arrays[name])
+        check_fits_float32(arrays[name])
     check_consistent_length(*arrays.values())
     _check_columns(estimator, X, reset)
     if not reset and set(arrays) != set(estimator._integer_inputs):
@@ -201,20 +204,28 @@ def _check_columns(estimator: Any, X: Mapping[Any, Any], reset: bool) -> None:
             )
 
 
-def _refuse_dates(X: Any, name: str = "X") -> None:
+def refuse_dates(X: Any, name: str = "X") -> None:
     """Raise ValueError for dates and durations, which must be converted to numbers."""
-    dtypes = getattr(X, "dtypes", None)
+    # Polars has a schema, and converts dates in silence.
+    frame = [getattr(X, attribute, None) for attribute in ("dtypes", "schema")]
+    dtypes = next((found for found in frame if hasattr(found, "items")), None)
     columns = {name: getattr(X, "dtype", None)}
-    if dtypes is not None and hasattr(dtypes, "items"):
+    if dtypes is not None:
         columns = {f"{name}[{column!r}]": dtype for column, dtype in dtypes.items()}
     for column, dtype in columns.items():
-        if getattr(dtype, "kind", None) in ("m", "M"):
+        is_temporal = getattr(dtype, "is_temporal", bool)()
+        if is_temporal or getattr(dtype, "kind", None) in ("m", "M"):
+            which = "" if column == name else f"{column} "
             raise ValueError(
-                f"{name} must be of numbers, but {column} has the type {dtype}; {_CONVERT_DATES}"
+                f"{name} must be of numbers, but {which}has the type {dtype}; {_CONVERT_DATES}"
             )
 
 
-def _check_fits_float32(X: Any) -> None:
+def check_fits_float32(X: Any, name: str = "X", hint: str = _ENCODE) -> None:
+    """Raise ValueError unless an array is of real numbers that float32 has.
+
+    It uses `name`, and says by `hint` what to do with categories.
+    """
     if X.dtype.kind not in "biuf":
         such = ""
         if X.dtype.kind == "O" and X.size:
@@ -222,16 +233,16 @@ def _check_fits_float32(X: Any) -> None:
             odd = next((one for one in values if not isinstance(one, Real)), values[0])
             such = f", such as {odd!r}"
         raise ValueError(
-            f"X must be of numbers, but has the type {X.dtype}{such}; dates are converted by "
-            f"(dates - dates.min()) / numpy.timedelta64(1, 'D'); {_ENCODE}"
+            f"{name} must be of numbers, but has the type {X.dtype}{such}; dates are converted by "
+            f"(dates - dates.min()) / numpy.timedelta64(1, 'D'); {hint}"
         )
     limit = np.finfo(np.float32).max
     if X.dtype.kind == "f" and X.dtype.itemsize > 4 and X.size:
         largest = max(X.max(), -X.min())
         if largest > limit:
             raise ValueError(
-                f"X must fit into float32 (at most {limit:.3g}), but has the value {largest:.3g}; "
-                "scale the data"
+                f"{name} must fit into float32 (at most {limit:.3g}), but has the value "
+                f"{largest:.3g}; scale the data"
             )
 
 

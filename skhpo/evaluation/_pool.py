@@ -27,7 +27,16 @@ from ..limits import (
     limited,
     noticing,
 )
-from ..process import TORCH_THREADS, end_with, own_filters, remove_at_last, remove_now, with_filters
+from ..process import (
+    TORCH_THREADS,
+    end_with,
+    own_filters,
+    own_precision,
+    remove_at_last,
+    remove_now,
+    with_filters,
+    with_precision,
+)
 from ._board import Board, Row
 from ._tasks import FAILURES, Environment, refused_by_system
 from ._workers import active_engine, import_first, raised, this_worker
@@ -226,6 +235,7 @@ class Pool:
             until if self._engine.local or until is None else _Left(until - time.monotonic()),
             sklearn.get_config(),
             own_filters() if self.in_processes_ else None,
+            own_precision(),
             self._note_of(call),
             os.getpid() if self.in_processes_ and self._engine.local else None,
         )
@@ -403,6 +413,7 @@ class _Work:
     until: float | _Left | None
     config: dict[str, Any]
     filters: list[Any] | None
+    precision: dict[str, Any] | None
     note: Any
     driver: int | None
 
@@ -412,7 +423,7 @@ def _put(done: queue.SimpleQueue[Any], number: int, get: Callable[[], Any]) -> N
 
 
 def _run(work: _Work, *shared: Any) -> list[Any]:
-    """Run a call under the driver's configuration of scikit-learn and of warnings."""
+    """Run a call under the driver's configuration of scikit-learn, of warnings and of torch."""
     if work.driver is not None:
         end_with(work.driver)
     until = work.until
@@ -424,6 +435,7 @@ def _run(work: _Work, *shared: Any) -> list[Any]:
         stack.enter_context(sklearn.config_context(**work.config))
         if work.filters is not None:  # threads of the driver have its filters
             stack.enter_context(with_filters(work.filters))
+        stack.enter_context(with_precision(work.precision))
         stack.enter_context(noticing())
         results = []
         for number, item in enumerate(work.items):

@@ -27,6 +27,7 @@ from ..names import resolve_criterion, resolve_optimizer
 from ..rows import DatasetRows
 from ..training.batches import largest_batch
 from ..training.forwarding import low_precision, resolve_device
+from ..training.modes import usual_modes
 from ..training.structure import copied, structure
 from ._optimizers import OPTIMIZERS, settings_of
 
@@ -334,6 +335,7 @@ def _bytes_of(net):
     return max(1, _COPIES * of_parameters + batch_size * of_row)
 
 
+@usual_modes()
 def built_for(net, X, y):
     """Return a copy of a network, built for such data without an optimizer; None if that fails.
 

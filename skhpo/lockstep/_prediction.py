@@ -11,6 +11,7 @@ import torch
 from ..estimators.predicting import input_format, nonlinearity_of, predicts_rows, rows_to_predict
 from ..training.batches import RowBatches
 from ..training.forwarding import as_float32
+from ..training.modes import usual_modes
 from ..training.structure import structure
 from ._members import overridden
 from ._passes import Parameters, Passes
@@ -23,6 +24,7 @@ _FEWEST_ROWS = 32
 _MOST_VALUES = 2**25
 
 
+@usual_modes()
 def predict_together(nets, Xs, *, return_exceptions=False):
     """Return the outputs of networks, from which they predict.
 
@@ -59,7 +61,8 @@ def predict_together(nets, Xs, *, return_exceptions=False):
     groups, alone = {}, []
     for number, (net, X) in enumerate(zip(nets, Xs, strict=True)):
         net.check_is_fitted()
-        if overridden(type(net)) or not predicts_rows(net, X):
+        in_low_precision = torch.is_autocast_enabled(net.device_.type)
+        if in_low_precision or overridden(type(net)) or not predicts_rows(net, X):
             alone.append(number)
         else:
             groups.setdefault(_key(net, X), []).append(number)

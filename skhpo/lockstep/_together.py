@@ -24,6 +24,7 @@ from ..limits import FitTimeoutError, time_for
 from ..training.batches import RowBatches
 from ..training.data import SubsetRows
 from ..training.engine import ActiveNetwork, train
+from ..training.modes import usual_modes
 from ._members import Member, graph_of, max_group_size, obstacle
 from ._registry import LockstepError, log
 from ._runner import LockstepRunner
@@ -31,6 +32,7 @@ from ._runner import LockstepRunner
 __all__ = ["train_together"]
 
 
+@usual_modes()
 def train_together(members, *, most=None):
     """Train networks in place, those that share a graph in lockstep.
 
@@ -131,6 +133,8 @@ def _obstacle_of_data(built):
         return "inputs or targets of a batch are several tensors"
     if built.net.device_.type not in ("cpu", "cuda"):
         return f"device {built.net.device_} has no fused optimizers"
+    if torch.is_autocast_enabled(built.net.device_.type):
+        return "autocast is on"
     return None
 
 

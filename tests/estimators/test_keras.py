@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils._testing import assert_allclose
 
-from skhpo import BayesSearchCV, HalvingHyperbandSearchCV, KerasClassifier, KerasRegressor
+from skhpo import (
+    BayesSearchCV,
+    HalvingHyperbandSearchCV,
+    KerasClassifier,
+    KerasRegressor,
+    TorchRegressor,
+)
 from skhpo.estimators.keras._builders import mlp
 from skhpo.exceptions import NonFiniteLossError
 
@@ -120,6 +127,20 @@ def test_an_equal_seed_gives_equal_results_and_leaves_global_generators_alone(di
     assert states() == before
     assert same(nets[0], nets[1], X)
     assert not same(nets[0], nets[2], X)
+
+
+@pytest.mark.parametrize(
+    "mode", [torch.no_grad, torch.inference_mode, lambda: torch.device("meta")], ids=repr
+)
+def test_a_mode_of_the_caller_changes_nothing(mode, digits):
+    X, y = digits
+    settings = {"epochs": 1, "random_state": 0, "dropout": 0.2}
+    wanted = KerasClassifier(create_model, **settings).fit(X, y).partial_fit(X, y)
+    with mode():
+        net = KerasClassifier(create_model, **settings).fit(X, y)
+        net = pickle.loads(pickle.dumps(net)).partial_fit(X, y)
+        assert same(net, wanted, X)
+    assert not any(v.value.is_inference() for v in net.model_.variables)
 
 
 def test_fits_in_threads_are_those_in_turn(digits):
@@ -375,6 +396,10 @@ def test_validation_and_callbacks(digits):
     assert {"val_loss", "val_accuracy"} <= set(net.history_)
     net = KerasClassifier(create_model, epochs=2).fit(X, y, validation_data=(X[:20], y[:20]))
     assert len(net.history_["val_loss"]) == 2
+    assert net.set_params(callbacks=[stopping], epochs=9).partial_fit(X, y).n_iter_ == 4
+    assert net.set_params(callbacks=None).partial_fit(X, y, epochs=1).n_iter_ == 5
+    assert net.partial_fit(X, y, callbacks=[stopping]).n_iter_ == 7
+    assert net.partial_fit(X, y, epochs=3).n_iter_ == 10, "they were for one call"
 
 
 def test_regression_of_one_and_several_targets(line):
@@ -388,6 +413,45 @@ def test_regression_of_one_and_several_targets(line):
     assert net.predict(X).shape == both.shape
     assert net.score(X, both) > 0.8
     assert pickle.loads(pickle.dumps(net)).score(X, both) == net.score(X, both)
+
+
+DATES = np.arange(40).astype("datetime64[D]")
+
+
+@pytest.mark.parametrize("net", [KerasRegressor(), TorchRegressor(device="cpu")], ids=repr)
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (DATES, r"y must be of numbers, but has the type datetime64\[D\]; convert it, as by"),
+        (DATES - DATES[0], r"has the type timedelta64\[D\]; convert it"),
+        (pd.DataFrame({"when": DATES, "x": 1.0}), r"but y\['when'\] has the type datetime64"),
+        (np.array(["a", "b"] * 20), "y must be of numbers, but .* a classifier takes labels"),
+        (
+            pd.Series(["a", "b"] * 20, dtype="category"),
+            "y must be of numbers, but .* a classifier takes labels",
+        ),
+        (np.arange(40) * 1e38, "y must fit into float32 .* has the value 3.9e.39; scale"),
+        ([None] + [1.0] * 39, "y contains NaN"),
+        ({"a": np.ones(40)}, "(TorchRegressor|criterion of your own)"),
+    ],
+    ids=["dates", "durations", "frame", "strings", "categories", "large", "none", "dict"],
+)
+def test_targets_of_a_regressor_are_numbers(net, y, message, monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "backward", lambda *args: pytest.fail("was trained"))
+    with pytest.raises(ValueError, match=message):
+        clone(net).fit(np.ones((40, 2), np.float32), y)
+
+
+def test_targets_that_are_numbers_of_any_kind(line):
+    X, y = line
+    settings = {"epochs": 1, "random_state": 0}
+    wanted = KerasRegressor(**settings).fit(X, y).predict(X)
+    kinds = [y.astype(object), y.tolist(), [Decimal(value) for value in y.tolist()]]
+    kinds += [pd.Series(y), torch.tensor(y), y.astype(">f8"), np.longdouble(y)]
+    for kind in kinds:
+        assert np.array_equal(KerasRegressor(**settings).fit(X, kind).predict(X), wanted)
+    with pytest.raises(ValueError, match="at most two dimensions, but has the shape"):
+        KerasRegressor().fit(X, X[:, None])
 
 
 class Nothing:

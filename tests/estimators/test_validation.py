@@ -113,18 +113,22 @@ def test_usual_names_of_other_packages(name, meant):
 
 
 @pytest.mark.parametrize("days", [1, 3])
-@pytest.mark.parametrize("make", ["array", "frame"])
+@pytest.mark.parametrize("make", ["array", "pandas", "polars"])
 def test_dates_are_no_numbers(make, days):
     dates = np.array(["2020-01-01"], "M8[ns]") + np.arange(12).astype("m8[D]")
     data = np.stack([dates] * days, 1)
     given = [data, {"when": data}, data - data.min()]
-    if make == "frame":
-        frame = pytest.importorskip("pandas").DataFrame(data)
+    message = r"must be of numbers, .* convert it, as by \(dates - "
+    if make != "array":
+        library = pytest.importorskip(make, reason=f"{make} is not installed")
+        columns = {f"day {i}": column for i, column in enumerate(data.T)}
+        frame = library.DataFrame({"number": np.arange(12.0), **columns})
         given = [frame, {"when": frame}]
+        for wrong in (frame, frame["day 0"]):
+            with pytest.raises(ValueError, match=f"^y {message}"):
+                TorchRegressor().fit(X, wrong)
     for wrong in given:
-        with pytest.raises(
-            ValueError, match=r"must be of numbers, .* convert it, as by \(dates - "
-        ):
+        with pytest.raises(ValueError, match=message):
             TorchRegressor().fit(wrong, Y)
 
 

@@ -14,6 +14,7 @@ from contextlib import suppress
 import joblib
 import pytest
 import sklearn
+import torch
 from joblib.externals.loky import process_executor
 
 from skhpo.evaluation import _pool
@@ -127,6 +128,35 @@ def test_workers_see_the_configuration_of_the_caller():
     assert all(routing for _, routing, _ in seen)
     assert not any(caught for _, _, caught in seen)
     assert os.getpid() not in {pid for pid, _, _ in seen}
+
+
+def precision_of_a_worker(_):
+    return {
+        "dtype": torch.get_default_dtype(),
+        "deterministic": torch.is_deterministic_algorithms_warn_only_enabled(),
+        "autocast": torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu"),
+    }
+
+
+@backends
+def test_workers_compute_in_the_precision_of_the_caller(backend, n_jobs):
+    def seen():
+        with joblib.parallel_config(backend), Pool(n_jobs) as pool:
+            return [result for _, result in results(pool, precision_of_a_worker, range(4))]
+
+    usual = precision_of_a_worker(0)
+    assert usual == {"dtype": torch.float32, "deterministic": False, "autocast": False}
+    try:
+        torch.set_default_dtype(torch.float64)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        with torch.autocast("cpu", torch.float16):
+            of_caller = precision_of_a_worker(0)
+            assert of_caller["autocast"] is torch.float16
+            assert seen() == [of_caller] * 4
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.use_deterministic_algorithms(False)
+    assert seen() == [usual] * 4
 
 
 def test_filters_of_a_library_are_for_processes_that_have_imported_it(monkeypatch):

@@ -135,6 +135,20 @@ def test_what_cannot_be_trained_in_lockstep_is_trained_alone_and_says_why(params
     assert_as_alone(members, **params)
 
 
+def test_under_autocast_each_is_trained_and_predicts_alone(caplog):
+    caplog.set_level(logging.DEBUG, "skhpo")
+    members = members_of()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert train_together(members) == [None] * 3
+        alone = [net_of(k).fit(X[k:], Y[k:]) for k in range(3)]
+        found = predict_together([member.net for member in members], [X] * 3)
+        wanted = [net.predict_proba(X) for net in alone]
+    assert any("autocast" in message for message in caplog.messages)
+    assert all(map(np.array_equal, found, wanted))
+    precise = predict_together(alone, [X] * 3)
+    assert not any(map(np.array_equal, precise, wanted))
+
+
 def test_a_module_that_draws_from_a_global_generator_is_trained_alone(caplog):
     caplog.set_level(logging.DEBUG, "skhpo")
     assert train_together(members_of(module=Wandering)) == [None] * 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone, is_classifier
@@ -14,9 +15,10 @@ from ..._compat import num_samples
 from ...exceptions import NonFiniteLossError
 from ...faults import warn_of_mistake
 from ...limits import check_time, current_slot
-from ...rows import is_dataset
+from ...rows import Inputs, is_dataset
 from ...searchable import SearchTags
 from ...training.data import as_dict, n_rows, sample_shape
+from ...training.modes import usual_modes
 from ...training.randomness import draw_seed
 from ..validation import check_before_search, check_inputs, check_sample_weight, keep_weighted
 from ._backend import for_model, import_keras, require_torch
@@ -26,7 +28,7 @@ from ._randomness import OwnGlobals
 from ._recipe import Recipe, outputs_for
 from ._state import StateMixin
 
-__all__ = ["KerasEstimator"]
+__all__ = ["KerasEstimator", "as_floats"]
 
 # Smallest batch of predictions.
 _PREDICTED_AT_ONCE = 256
@@ -109,7 +111,7 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
             The message names the rule, the value and the fix.
         """
         continuing = bool(self.warm_start and self.__sklearn_is_fitted__())
-        with self._overridden(fit_params):
+        with usual_modes(), self._overridden(fit_params):
             return self._fit(X, y, sample_weight, None, validation_data, continuing)
 
     def _fit(self, X, y, sample_weight, classes, validation_data, continuing):
@@ -125,6 +127,8 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
             validation_data = self._check_validation_data(validation_data)
         if not continuing:
             self._build(inputs)
+        if self._callbacks_changed or not continuing:
+            self._callbacks, self._callbacks_changed = self._fresh_callbacks(), False
         if validation_data is not None:
             X_valid, y_valid, *weight_valid = validation_data
             validation_data = X_valid, self._shape_targets(y_valid), *weight_valid
@@ -141,7 +145,7 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
         if reset:
             self.input_shape_ = sample_shape(X)
             self._integer_inputs = {k: v.dtype.kind in "iu" for k, v in as_dict(X).items()}
-        return _as_floats(X), y, weight
+        return as_floats(X), y, weight
 
     def __skhpo_tags__(self):
         return SearchTags(
@@ -202,7 +206,7 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
         try:
             X, y = self._check_inputs(data[0], data[1], reset=False, needs_y=True)
             weight = [check_sample_weight(one, n_rows(X)) for one in data[2:] if one is not None]
-            return _as_floats(X), self._check_targets(y, None, False), *weight
+            return as_floats(X), self._check_targets(y, None, False), *weight
         except ValueError as error:
             raise ValueError(f"validation_data must be like X and y, but: {error}") from error
 
@@ -210,6 +214,11 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
         """Check `X`; a list of arrays, one for each input of the model, is a dict by position."""
         if is_dataset(X):
             self._refuse_dataset(X)
+        if isinstance(y, Mapping | Inputs):
+            raise ValueError(
+                f"{type(self).__name__} takes y as an array, but it is a dict of targets; for "
+                "several heads use a TorchRegressor with a criterion of your own"
+            )
         if isinstance(X, list | tuple) and X and all(hasattr(one, "shape") for one in X):
             if reset and y is not None:
                 # As many arrays as samples: each array is a sample.
@@ -236,7 +245,6 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
             model = self._recipe.model(self, few)
         self._net = model
         self._generators = OwnGlobals(self.seed_, "train")
-        self._callbacks = self._fresh_callbacks()
         self.n_iter_ = 0
         self.history_ = {}
         self.n_parameters_ = int(model.count_params())
@@ -309,6 +317,7 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
         history.history = {name: list(values) for name, values in self.history_.items()}
         history.epoch = list(range(self.n_iter_))
 
+    @usual_modes()
     def predict_outputs(self, X):
         """Return the model's outputs, computed in batches without global generators.
 
@@ -342,11 +351,11 @@ def _rows(X, start, stop):
     if isinstance(X, dict):
         return {k: _rows(v, start, stop) for k, v in X.items()}
     rows = X[start:stop]
-    return _as_floats(rows.toarray() if hasattr(rows, "toarray") else np.asarray(rows))
+    return as_floats(rows.toarray() if hasattr(rows, "toarray") else np.asarray(rows))
 
 
-def _as_floats(X):
-    """Convert inputs to Keras' float type, once instead of batch by batch."""
+def as_floats(X):
+    """Convert numbers to Keras' float type, once instead of batch by batch."""
     if isinstance(X, dict):
-        return {k: _as_floats(v) for k, v in X.items()}
+        return {k: as_floats(v) for k, v in X.items()}
     return X.astype(import_keras().config.floatx(), copy=False)

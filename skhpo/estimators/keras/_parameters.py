@@ -30,6 +30,8 @@ class ParametersMixin(NamesMixin):
     """`get_params`, `set_params`, and checks of names and values."""
 
     _stray_names = ()
+    # Whether `callbacks` are others than those that the last call used.
+    _callbacks_changed = False
     # `_check_params` checks what cannot be declared.
     _parameter_constraints = {
         "epochs": [COUNT],
@@ -89,7 +91,9 @@ class ParametersMixin(NamesMixin):
     def set_params(self, **params):
         """Set the parameters of this estimator; the next ``fit`` uses them.
 
-        Names passed to the constructor are checked by ``fit``.
+        The next ``partial_fit`` uses those of ``fit`` itself, such as `epochs` and `callbacks`, but
+        not those of the model, its loss and its optimizer. Names passed to the constructor are
+        checked by ``fit``.
 
         Parameters
         ----------
@@ -115,6 +119,8 @@ class ParametersMixin(NamesMixin):
                 continue
             if name not in self._stray_names:
                 self._stray_names = (*self._stray_names, name)
+        if "callbacks" in params:
+            self._callbacks_changed = True
         return self
 
     @contextlib.contextmanager
@@ -130,12 +136,12 @@ class ParametersMixin(NamesMixin):
             )
         before = {name: getattr(self, name) for name in fit_params}
         vars(self).update(fit_params)
-        if "callbacks" in fit_params:
-            self._callbacks = self._fresh_callbacks()
+        self._callbacks_changed |= "callbacks" in fit_params
         try:
             yield
         finally:
             vars(self).update(before)
+            self._callbacks_changed |= "callbacks" in fit_params
 
     def _check_name(self, name, params=None):
         """Raise ValueError unless the builder or the optimizer has an argument of that name."""

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from ...define_by_run import recall, remember
+from ...training.modes import usual_modes
 from ...training.state import check_keys
 from ..state import CheckpointMixin
 from ._backend import import_keras
@@ -38,6 +39,7 @@ class StateMixin(CheckpointMixin):
             del self._packed
         return self._net
 
+    @usual_modes()
     def _unpacked(self, packed):
         model = self._recipe.model(self)
         _assign(model.variables, packed["model"])

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.special import expit, softmax
 from sklearn.base import ClassifierMixin
 
+from ...training.modes import usual_modes
 from .._targets import multi_label_classes
 from ._estimator import KerasEstimator
 from ._targets import LabelsMixin
@@ -186,7 +187,7 @@ class KerasClassifier(ClassifierMixin, LabelsMixin, KerasEstimator):
             If the model was trained before and Keras does not run on torch.
         """
         continuing = self.__sklearn_is_fitted__()
-        with self._overridden(fit_params):
+        with usual_modes(), self._overridden(fit_params):
             return self._fit(X, y, sample_weight, classes, validation_data, continuing)
 
     def predict(self, X):

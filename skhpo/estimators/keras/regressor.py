@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import expit, softmax
 from sklearn.base import RegressorMixin
-from sklearn.utils.validation import check_array
 
-from ...training.data import as_array
+from ...training.modes import usual_modes
+from .._numbers import as_numbers
 from ._compiling import loss_name, takes_logits, warn_of_logits
-from ._estimator import KerasEstimator
+from ._estimator import KerasEstimator, as_floats
 
 __all__ = ["KerasRegressor"]
 
@@ -162,7 +162,7 @@ class KerasRegressor(RegressorMixin, KerasEstimator):
             If the model was trained before and Keras does not run on torch.
         """
         continuing = self.__sklearn_is_fitted__()
-        with self._overridden(fit_params):
+        with usual_modes(), self._overridden(fit_params):
             return self._fit(X, y, sample_weight, None, validation_data, continuing)
 
     def predict(self, X):
@@ -186,7 +186,12 @@ class KerasRegressor(RegressorMixin, KerasEstimator):
         return outputs.reshape(-1, *self._target_shape)
 
     def _check_targets(self, y, classes, reset):
-        y = check_array(as_array(y), ensure_2d=False, dtype="numeric", input_name="y")
+        y = as_numbers(y)
+        if y.ndim > 2:
+            raise ValueError(
+                f"y must have at most two dimensions, but has the shape {y.shape}; use a "
+                "TorchRegressor for images and the like as targets"
+            )
         if reset:
             self._target_shape = y.shape[1:]
         elif y.shape[1:] != self._target_shape:
@@ -194,7 +199,7 @@ class KerasRegressor(RegressorMixin, KerasEstimator):
                 f"y must have targets of shape {self._target_shape} as in the first call, but got "
                 f"{y.shape[1:]}"
             )
-        return y.astype(np.float32)
+        return y
 
     def _out_features(self):
         return int(np.prod(self._target_shape))
@@ -224,7 +229,7 @@ class KerasRegressor(RegressorMixin, KerasEstimator):
             self._meaning = "values"
 
     def _dummy_targets(self, n):
-        return np.zeros((n, *self._target_shape), dtype=np.float32)
+        return np.zeros((n, *self._target_shape))
 
     def _shape_targets(self, y):
-        return y.reshape(len(y), self._out_features())
+        return as_floats(y.reshape(len(y), self._out_features()))
