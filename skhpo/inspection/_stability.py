@@ -210,6 +210,8 @@ def _gradients(models, X):
     """Return absolute gradients of shape (n_models, n_samples, n_features)."""
     import torch
 
+    from ..training.modes import usual_modes
+
     nets, inputs = [], []
     for model in models:
         net = fitted_inside(model)
@@ -238,14 +240,15 @@ def _gradients(models, X):
     found = []
     for net, given in zip(nets, inputs, strict=True):
         kind = next(iter(net.module_.parameters())).dtype
-        x = torch.tensor(given, dtype=kind, device=net.device_, requires_grad=True)
         net.module_.eval()
-        output = net.infer(x)
-        output = output[0] if isinstance(output, tuple) else output
-        if classes is not None and output.ndim == 2 and output.shape[1] > 1:
-            own = torch.as_tensor(np.searchsorted(net.classes_, classes), device=output.device)
-            output = output.gather(1, own[:, None])
-        (gradient,) = torch.autograd.grad(output.sum(), x)
+        with usual_modes():
+            x = torch.tensor(given, dtype=kind, device=net.device_, requires_grad=True)
+            output = net.infer(x)
+            output = output[0] if isinstance(output, tuple) else output
+            if classes is not None and output.ndim == 2 and output.shape[1] > 1:
+                own = torch.as_tensor(np.searchsorted(net.classes_, classes), device=output.device)
+                output = output.gather(1, own[:, None])
+            (gradient,) = torch.autograd.grad(output.sum(), x)
         found.append(gradient.abs().flatten(1).cpu().double().numpy())
     return np.array(found)
 

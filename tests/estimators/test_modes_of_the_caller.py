@@ -12,6 +12,7 @@ from torch import nn
 
 from skhpo import SelfTuningClassifier, TorchClassifier, TorchRegressor
 from skhpo.lockstep import Member, predict_together, train_together
+from skhpo.self_tuning import hypergradient
 
 TUNING = {"warmup_epochs": 0, "batch_size": 24}
 SETTINGS = {"max_epochs": 2, "random_state": 0, "device": "cpu"}
@@ -83,6 +84,19 @@ def test_a_fit_is_the_same_in_each(name, mode):
     tensors = [*net.module_.parameters(), *net.module_.buffers()]
     assert not any(tensor.is_inference() or tensor.is_meta for tensor in tensors)
     assert np.array_equal(net.predict_outputs(X), wanted)
+
+
+@modes
+def test_gradients_of_trained_networks_are_the_same_in_each(mode):
+    net = TorchClassifier(optimizer="adam", optimizer__weight_decay=0.1, **SETTINGS).fit(X, Y)
+
+    def gradient():
+        data = X, Y, (X[:30], Y[:30])
+        return hypergradient(net, *data, ["weight_decay"], damping=1).gradient["weight_decay"]
+
+    wanted = gradient()
+    with mode():
+        assert gradient() == wanted
 
 
 @modes

@@ -11,6 +11,7 @@ import torch
 
 from ..._compat import StrOptions
 from ...arguments import COUNT, NON_NEGATIVE, POSITIVE, check_arguments
+from ...training.modes import usual_modes
 from ._curvature import Curvature
 from ._solvers import SOLVERS, solve
 from ._trained import TrainedNetwork
@@ -171,11 +172,12 @@ def hypergradient(
         **{"solver": solver, "n_terms": n_terms, "step_size": step_size},
         **{"damping": damping, "batch_size": batch_size},
     )
-    if isinstance(validation_data, tuple | list) and len(validation_data) == 2:
-        estimator, (X, y), validation_data = unwrapped(estimator, (X, y), validation_data)
-    trained = TrainedNetwork(estimator, X, y, validation_data, names, values or {}, sample_weight)
-    system = _System(trained, batch_size)
-    return system.solve(solver, n_terms, step_size, damping)
+    with usual_modes():
+        if isinstance(validation_data, tuple | list) and len(validation_data) == 2:
+            estimator, (X, y), validation_data = unwrapped(estimator, (X, y), validation_data)
+        parts = validation_data, names, values or {}, sample_weight
+        system = _System(TrainedNetwork(estimator, X, y, *parts), batch_size)
+        return system.solve(solver, n_terms, step_size, damping)
 
 
 class _System:
