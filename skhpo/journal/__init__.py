@@ -22,7 +22,7 @@ file                what it does
 =================== ==========================================================================
 """
 
-from ._events import as_read, fit_event, params_of, proposal_event, result_of
+from ._events import as_read, fit_event, params_of, result_of
 from ._file import Journal, checked_path, worth_a_sync
 from ._fit_files import CheckpointFile, Checkpoints, ModelFiles
 from ._lines import seal
@@ -45,7 +45,6 @@ __all__ = [
     "checked_path",
     "fit_event",
     "params_of",
-    "proposal_event",
     "read_trials",
     "repair",
     "result_of",
