@@ -201,6 +201,8 @@ class Progress(Observer):
         Its name.
     known : collection of (int, int, int)
         Fits that a journal answers in no time.
+    until : float or None, default=None
+        When the search is to end, by ``time.monotonic()``; None is without a limit.
     """
 
     def __init__(
@@ -210,8 +212,10 @@ class Progress(Observer):
         score: Callable[[Sequence[FitResult]], Told],
         resource: str | None,
         known: Collection[tuple[int, int, int]],
+        until: float | None = None,
     ) -> None:
         self.total = total
+        self.until = until
         self.n_fits = n_fits
         self.score = score
         self.resource = resource
@@ -249,7 +253,7 @@ class Progress(Observer):
         stopped : str or None, default=None
             Why the search ended early.
         """
-        left = self._left() if stopped is None else f"stopped because {stopped}"
+        left = self._left(0.0) if stopped is None else f"stopped because {stopped}"
         self._show(self._line(left, *(best or self._best_so_far())), end="\n")
 
     def _note(self, trial: Trial, results: Sequence[FitResult]) -> None:
@@ -267,15 +271,23 @@ class Progress(Observer):
         level = max(self.best, key=lambda level: (0 if by_level else self.best[level], level or 0))
         return self.best[level], level
 
-    def _left(self) -> str | None:
-        if not self.total:
+    def _left(self, seconds: float | None = None) -> str | None:
+        """Say how many seconds are left, by default those of the fits to come or to the limit."""
+        times = []
+        if self.total:
+            to_come = self.total - max(self.done, len(self.known) + self._fresh)
+            each = (time.monotonic() - self._start) / self._fresh if self._fresh else math.nan
+            times.append(each * to_come if to_come > 0 else 0.0)
+        if self.until is not None:
+            times.append(max(0.0, self.until - time.monotonic()))
+        if not times:
             return None
-        to_come = self.total - max(self.done, len(self.known) + self._fresh)
-        each = (time.monotonic() - self._start) / self._fresh if self._fresh else math.nan
-        return f"{_duration(each * to_come if to_come > 0 else 0.0)} left"
+        # NaN, of fits whose duration is not known yet, is not less than a limit.
+        shortest = min(times, key=lambda one: math.inf if math.isnan(one) else one)
+        return f"{_duration(shortest if seconds is None else seconds)} left"
 
     def _line(self, left: str | None, score: float | None, level: int | None) -> str:
-        parts = [f"{self.done}/{self.total} fits" if self.total else f"{self.done} fits"]
+        parts = [f"{self.done}/{_counted(self.total)}" if self.total else _counted(self.done)]
         parts += [] if left is None else [left]
         at = "" if level is None else f" at {self.resource}={level}"
         parts.append("no score so far" if score is None else f"best score so far {score:.4g}{at}")
@@ -299,10 +311,15 @@ def report_answered(loop: TrialLoop, *, printed: bool) -> None:
     """
     n_fits = len(loop.table) * loop.n_fits
     name = "" if loop.journal is None else loop.journal.path.name
-    text = f"{loop.n_answered} of {n_fits} fits answered by {name}"
+    text = f"{loop.n_answered} of {_counted(n_fits)} answered by {name}"
     log.info(text)
     if printed:
         print(text, file=sys.stderr, flush=True)
+
+
+def _counted(n_fits: int) -> str:
+    """Return a number of fits as words."""
+    return f"{n_fits} fit{'' if n_fits == 1 else 's'}"
 
 
 def _duration(seconds: float) -> str:

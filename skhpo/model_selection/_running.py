@@ -265,11 +265,13 @@ def run(
     n_fits = search.n_splits_ * search.n_repeats
     total = None if n_trials is None else n_trials * n_fits
     score = search._score_of(plan)
+    until = None if search.max_time is None else start + search.max_time
     progress = None
     observers: list[Observer] = [] if plan.callbacks is None else [plan.callbacks]
     if search.verbose > 0:
         known = source.recorded.results.keys()
-        progress = Progress(_n_made(source, total), n_fits, score, plan.setting.resource, known)
+        n_made = _n_made(source, total)
+        progress = Progress(n_made, n_fits, score, plan.setting.resource, known, until)
         observers.append(progress)
     observers += search._forecasts(source, start)
     new = None
@@ -288,7 +290,6 @@ def run(
             n_leaders=max(1, search.confirm),
             may_win=may_win,
         )
-    until = None if search.max_time is None else start + search.max_time
     # A journal that cannot be written is read by each process for itself.
     journal, shares = source.journal, False
     new_evaluator: Any = evaluation.Evaluator

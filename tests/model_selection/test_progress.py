@@ -1,8 +1,8 @@
 """The line that says how far a search is, and what a journal answered."""
 
+import itertools
 import logging
 import re
-from itertools import pairwise
 
 import pytest
 from scripted import Scripted
@@ -10,6 +10,10 @@ from sklearn.datasets import load_iris
 
 from skhpo import BayesSearchCV, HalvingHyperbandSearchCV
 from skhpo.exceptions import SearchStoppedWarning
+from skhpo.model_selection import _observers
+from skhpo.model_selection._goals import Told
+from skhpo.model_selection._observers import Progress
+from skhpo.trial import FitResult, Trial
 
 X, y = load_iris(return_X_y=True)
 
@@ -63,13 +67,38 @@ def test_on_a_terminal_the_line_is_rewritten(capsys, monkeypatch):
     assert shown.rstrip().endswith(f"best score so far {search.best_score_:.4g}")
 
 
+@pytest.mark.parametrize(
+    ("total", "until", "left"),
+    [
+        (None, None, ""),
+        (None, 1e4, "2:45:00 left, "),
+        (3, None, "0:03:20 left, "),
+        (3, 150, "0:00:50 left, "),
+        (3, 1e4, "0:03:20 left, "),
+    ],
+)
+def test_the_time_left_is_that_of_the_fits_or_until_the_limit(
+    capsys, monkeypatch, total, until, left
+):
+    # Fits of 100 s, of which one has ended.
+    now = itertools.chain([0], itertools.repeat(100))
+    monkeypatch.setattr(_observers.time, "monotonic", lambda: next(now))
+    progress = Progress(total, 1, lambda results: Told(1.0, None, 100), None, (), until)
+    progress.on_fit_end(Trial(0, 0, {}), FitResult(0, 0, 0, {"score": 1.0}, None, 100, 0))
+    n_fits = "1/3 fits" if total else "1 fit"
+    assert capsys.readouterr().err == f"{n_fits}, {left}best score so far 1\n"
+
+
 def test_where_the_number_of_fits_is_open_lines_grow_rarer(capsys):
     search = hyperband(n_iterations="auto", max_time=1e6).fit(X, y)
     *lines, _ = capsys.readouterr().err.splitlines()
-    shown = [int(line.split()[0]) for line in lines if line.split()[1] == "fits,"]
+    shown = [int(line.split()[0]) for line in lines if line.split()[1] in ("fit,", "fits,")]
     n_fits = 2 * len(search.cv_results_["params"])
     assert len(shown) < n_fits / 2
-    assert all(new >= 1.1 * old for old, new in pairwise(shown))
+    assert all(new >= 1.1 * old for old, new in itertools.pairwise(shown))
+    # Of a million seconds, 277:46:40, none has passed but a few.
+    assert lines[0].startswith("1 fit, 277:4")
+    assert all(" left, " in line for line in lines if " fit" in line and "answered" not in line)
 
 
 class Interrupt:

@@ -168,7 +168,7 @@ def failures_of(record):
     n = int(record.failed().sum())
     if not n and not record.failures:
         return ""
-    parts = [f"<h2>Failures</h2><p>{n} fits have no score.</p>"]
+    parts = [f"<h2>Failures</h2><p>{n} fit{' has' if n == 1 else 's have'} no score.</p>"]
     if not record.failures:
         parts.append("<p>Tracebacks are in the journal of a search; a fitted one keeps none.</p>")
     for failure in list(record.failures)[:_MOST_FAILURES]:
