@@ -71,12 +71,18 @@ class _Ignoring(Together):
     """Warnings that are not shown while any thread is in it.
 
     Each that enters puts the filter first, because ``warnings.catch_warnings`` may have dropped it
-    or put others before it.
+    or put others before it. That of another thread, as of scikit-learn's checks of data, may also
+    put back a list that has the filter when nobody is in it any more. So the filter asks.
     """
 
-    def __init__(self, entry: tuple[Any, ...]) -> None:
+    def __init__(self, category: type[Warning], message: re.Pattern[str] | None) -> None:
         super().__init__(self._removing)
-        self._entry = entry
+        self._entry = ("ignore", _Asking(self, message), category, None, 0)
+
+    @property
+    def is_entered(self) -> bool:
+        """Whether any thread is in it."""
+        return self._inside > 0
 
     def __enter__(self) -> None:
         super().__enter__()
@@ -94,13 +100,33 @@ class _Ignoring(Together):
             del filters[i]
 
 
+class _Asking:
+    """The pattern of a filter that matches while any thread is in its context."""
+
+    def __init__(self, context: _Ignoring, message: re.Pattern[str] | None) -> None:
+        self._context, self._message = context, message
+
+    def match(self, text: str) -> bool:
+        """Whether the warning is not shown."""
+        if not self._context.is_entered:
+            return False
+        return self._message is None or self._message.match(text) is not None
+
+    def __reduce__(self) -> Any:
+        # Other processes, to which filters are sent, get what it is now.
+        if not self._context.is_entered:
+            return re.compile, ("(?!)",)
+        message = self._message
+        return re.compile, ("",) if message is None else (message.pattern, message.flags)
+
+
 @functools.lru_cache(maxsize=64)
 def ignoring(category: type[Warning], message: re.Pattern[str] | None = None) -> Together:
     """Return a context in which warnings are not shown, in any thread.
 
     `message` is a pattern for the beginning of their text.
     """
-    return _Ignoring(("ignore", message, category, None, 0))
+    return _Ignoring(category, message)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ the means of many candidates on many resamples are one product of matrices.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +19,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import type_of_target
 
 from .._compat import PassthroughScorer, scorer_parts
+from ..process import ignoring
 
 __all__ = ["OutputMetric", "labels_of"]
 
@@ -150,8 +150,7 @@ class OutputMetric:
         rows = np.repeat(np.arange(len(self.y)), counts)
         weight = self.sample_weight
         more = {} if weight is None else {"sample_weight": weight[rows]}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UndefinedMetricWarning)
+        with ignoring(UndefinedMetricWarning):
             try:
                 return float(self.scorer(self._answering(outputs), rows, self.y[rows], **more))
             except ValueError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from .._late import import_extra
 from ..journal import as_read
+from ..process import ignoring
 from ._reading import read_search
 from ._spaces import is_logarithmic
 
@@ -81,8 +81,7 @@ def to_optuna(source, *, metric=None, study_name=None, storage=None):
         directions=["maximize"] * len(metrics), study_name=study_name, storage=storage
     )
     if len(metrics) > 1:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        with ignoring(optuna.exceptions.ExperimentalWarning):
             study.set_metric_names(metrics)
     seconds = {
         candidate: float(np.nansum(record.fit_seconds[rows] + record.score_seconds[rows]))

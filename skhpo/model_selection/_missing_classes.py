@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 
+from ..process import ignoring
 from ..scorers import looks_at_predictions_only
 from ..searchable import search_tags
 from ..wrappers import inside
@@ -51,8 +51,7 @@ def check_has_score(
     constant = np.tile(frequencies, (len(test), 1))
     reason = "the score is NaN"
     score = np.nan
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with ignoring(Warning):
         for outputs in (constant, known / known.sum(1, keepdims=True)):
             try:
                 score = scorer(_StandIn(seen, outputs), np.zeros((len(test), 1)), labels[test])
