@@ -27,7 +27,7 @@ from .building import BuildingMixin
 from .callbacks import with_epoch_table
 from .exporting import ExportingMixin
 from .feeding import make_iterator, read_targets
-from .fitting import prepare_fit, run_epochs
+from .fitting import goes_on, prepare_fit, run_epochs
 from .held_out import ARGUMENTS, check_sources, one_argument
 from .parameters import ParametersMixin
 from .predicting import PredictingMixin, score_of_heads
@@ -137,7 +137,8 @@ class TorchEstimator(
     ):
         """Train a new network for `max_epochs` epochs.
 
-        With ``warm_start=True`` a trained network is trained further, as by ``partial_fit``.
+        With ``warm_start=True`` a trained network is trained further, as by ``partial_fit``; a
+        parameter of the module, the criterion, ... that was set meanwhile is an error.
 
         Parameters
         ----------
@@ -171,7 +172,7 @@ class TorchEstimator(
         ValueError
             If the data or a parameter is invalid. The message names the rule and the value.
         """
-        continuing = bool(self.warm_start and self.initialized_)
+        continuing = goes_on(self)
         validation = one_argument(validation_data, X_val, y_val)
         with usual_modes():
             return self._fit(X, y, sample_weight, None, continuing, "fit", fit_params, validation)

@@ -81,6 +81,7 @@ class BuildingMixin(NetPart):  # type: ignore[misc] # skorch has no types
         self._low_precision = low_precision(self.amp, self.device_)
         self.initialized_ = False
         self._scheduled: Mapping[str, Any] = {}
+        self.__dict__.pop("_waiting", None)
         self._made_state().restart(streams)
         NeuralNet.initialize(self)
         self._gathered_state()

@@ -53,6 +53,7 @@ __all__ = [
     "build",
     "describe_training",
     "end_of_fit",
+    "goes_on",
     "is_of_probabilities",
     "make_schedule",
     "prepare_fit",
@@ -68,6 +69,14 @@ _log = logging.getLogger("skhpo.training")
 
 # Share of the epochs before "swa" averages, as in its paper.
 _SWA_STARTS_AFTER = 0.75
+
+
+def goes_on(net: Any) -> bool:
+    """Whether ``fit`` goes on with the network that is there; ValueError if it cannot."""
+    if not (net.warm_start and net.initialized_):
+        return False
+    net._check_takes_parameters()
+    return True
 
 
 def prepare_fit(

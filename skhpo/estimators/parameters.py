@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import numbers
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Self
 
 import torch
@@ -20,7 +22,7 @@ from ..define_by_run import (
     split,
 )
 from ..names import nearest_first, resolve_criterion, resolve_optimizer, resolve_scheduler
-from ..space import as_written
+from ..space import as_written, identity
 from ..training.schedule import schedule_defaults
 from .settings import (
     STREAMS,
@@ -32,6 +34,7 @@ from .settings import (
     begins_with_hp,
     check_settings,
     nested_parameters,
+    refuse_changes,
     signature_of,
 )
 from .transforms import made_transforms
@@ -81,6 +84,15 @@ class ParametersMixin(NamesMixin):
     """`get_params`, `set_params`, checks of names and values, and a text of them."""
 
     _stray_names = ()
+    # Parameters, and components whose parameters, only a new network takes.
+    _of_new_network = frozenset(
+        {
+            *("module", "criterion", "optimizer", "lr_scheduler", "lr_multipliers"),
+            *("init", "init_gain", "device", "amp", "compile"),
+        }
+    )
+    # Those set since the network was made, with the values that it has.
+    _waiting: Mapping[str, Any] = MappingProxyType({})
     # `_check_params` and `check_settings` check what cannot be declared.
     _parameter_constraints = {
         "lr": [NON_NEGATIVE, torch.Tensor],
@@ -194,7 +206,8 @@ class ParametersMixin(NamesMixin):
 
         After ``fit``, callbacks, transforms, ``lr`` and ``optimizer__*`` take effect at once, the
         last two in the current optimizer, and `freeze` in the next ``partial_fit``; everything
-        else, and `lr` if there is an `lr_scheduler`, is used by the next ``fit``.
+        else, and `lr` if there is an `lr_scheduler`, is used by the next ``fit``. That of
+        ``warm_start=True`` goes on with a network, and is an error where it cannot take a change.
 
         Parameters
         ----------
@@ -217,6 +230,7 @@ class ParametersMixin(NamesMixin):
         for name in plain:
             if name not in names:
                 self._raise_unknown(name, [*names, *self.get_params(deep=True)])
+        has = self.get_params() if self.initialized_ and any(map(self._waits, params)) else {}
         for name, value in plain.items():
             setattr(self, name, value)
         for name in nested:
@@ -226,7 +240,36 @@ class ParametersMixin(NamesMixin):
                 setattr(self, name, value)
         if self.initialized_:
             self._apply_to_running(params)
+            waiting = {name: has.get(name) for name in params if self._waits(name)}
+            waiting.update(self._waiting)
+            if waiting:
+                self._waiting = {
+                    name: value
+                    for name, value in waiting.items()
+                    if identity(vars(self).get(name)) != identity(value)
+                }
         return self
+
+    def _waits(self, name: str) -> bool:
+        """Whether a parameter that is set waits for a new network."""
+        component, is_nested, _ = name.partition("__")
+        if name == "lr":
+            return self.lr_schedule_ is not None
+        if component == "optimizer" and is_nested:
+            return not self._is_of_group(name)
+        return component in self._of_new_network
+
+    def _is_of_group(self, name: str) -> bool:
+        """Whether the current optimizer takes the setting ``optimizer__*`` at once."""
+        optimizer = getattr(self, "optimizer_", None)
+        if optimizer is None or name.startswith("optimizer__param_groups__"):
+            return optimizer is not None
+        return name.removeprefix("optimizer__") in optimizer.param_groups[0]
+
+    def _check_takes_parameters(self) -> None:
+        """Raise ValueError if parameters were set that the network cannot take any more."""
+        now = vars(self)
+        refuse_changes({k: (now.get(k), made) for k, made in self._waiting.items()}, "network")
 
     def _apply_to_running(self, params: Any) -> None:
         if any(name.split("__")[0] == "callbacks" for name in params):
@@ -241,12 +284,10 @@ class ParametersMixin(NamesMixin):
         for name, value in params.items():
             if name == "lr" and self.lr_schedule_ is not None:
                 continue
-            in_a_group = name.startswith("optimizer__param_groups__")
-            known = name.removeprefix("optimizer__") in optimizer.param_groups[0]
             if name == "lr" and self.lr_multipliers:
                 for group in optimizer.param_groups:
                     group["lr"] = value * group["lr_multiplier"]
-            elif name == "lr" or in_a_group or (name.startswith("optimizer__") and known):
+            elif name == "lr" or (name.startswith("optimizer__") and self._is_of_group(name)):
                 optimizer_setter(self, name, value)
 
     def _arguments_of(self, component: str) -> Any:

@@ -9,6 +9,7 @@ import functools
 import inspect
 import numbers
 import types
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import skorch.dataset
@@ -20,6 +21,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from ..arguments import COUNT_OR_ZERO, NON_NEGATIVE, check_arguments
 from ..names import nearest_first, resolve_optimizer, resolve_scheduler
+from ..space import as_written
 from ..training.data import is_read_by_rows
 from ..training.initialization import INITIALIZATIONS
 from ._hyperparameter_schedule import check_hyperparameter_schedule
@@ -43,6 +45,7 @@ __all__ = [
     "own_classes",
     "reads_as_given",
     "reads_by_number",
+    "refuse_changes",
     "routed",
     "same_value",
     "signature_of",
@@ -237,6 +240,23 @@ def same_value(one: Any, other: Any) -> bool:
         return ours.keys() == theirs.keys() and all(same_value(ours[k], theirs[k]) for k in ours)
     kinds = (numbers.Number, str)
     return isinstance(one, kinds) and isinstance(other, kinds) and one == other
+
+
+def refuse_changes(changes: Mapping[str, tuple[Any, Any]], what: str) -> None:
+    """Raise ValueError if there are parameters that a trained network was made with otherwise.
+
+    `changes` maps their names to the value now and that of the network.
+    """
+    if not changes:
+        return
+    given, made = (
+        ", ".join(f"{name}={as_written(pair[i])!r}" for name, pair in changes.items())
+        for i in range(2)
+    )
+    raise ValueError(
+        f"with warm_start=True fit goes on with the trained {what}, which cannot take {given}, as "
+        f"it was made with {made}; set warm_start=False for a new one, or set the parameters back"
+    )
 
 
 def made_request_methods(cls: type) -> list[str]:

@@ -13,6 +13,7 @@ from ..estimators.callbacks import begin_training, why_hooked
 from ..estimators.fitting import (
     Findings,
     activate,
+    goes_on,
     prepare_fit,
     return_to,
     run_epochs,
@@ -102,7 +103,7 @@ class _Built:
 
 def _build(number, member, findings=None):
     net = member.net
-    continuing = bool(net.initialized_ and (member.continuing or net.warm_start))
+    continuing = bool(net.initialized_) if member.continuing else goes_on(net)
     checkpoint = None
     if continuing:
         checkpoint = snapshot(net)

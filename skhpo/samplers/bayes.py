@@ -42,7 +42,8 @@ _ELSEWHERE = -1  # the resource of scores of another task: less than any
 class BayesSampler(Sampler):
     """Bayesian optimisation: a Gaussian process, and the point of largest expected improvement.
 
-    The initial points are those of a Sobol sequence. Later ones maximise the logarithm of the
+    The initial points are those of a Sobol sequence; what is asked for beyond them before there is
+    a score is random. Later ones maximise the logarithm of the
     expected improvement over the best posterior mean. No configuration is proposed twice.
 
     Parameters

@@ -76,6 +76,7 @@ class SelfTuningMixin:
         "convert": [StrOptions({"auto"}), Options(bool, {False})],
         "refit": [StrOptions({"final", "schedule"}), None],
     }
+    _of_new_network = ParametersMixin._of_new_network | {"hyperparameters", "variant"}
     has_own_epochs = True
     cuda_dependent_attributes_ = [
         *("module_", "criterion_", "optimizer_", "lr_schedule_", "_state", "tuning_"),
@@ -170,11 +171,11 @@ class SelfTuningMixin:
             The estimator itself.
         """
         own = {k.removeprefix(_NESTED): v for k, v in params.items() if k.startswith(_NESTED)}
-        super().set_params(**{k: v for k, v in params.items() if not k.startswith(_NESTED)})
+        params = {k: v for k, v in params.items() if not k.startswith(_NESTED)}
         if own:
-            before = self.hyperparameters if isinstance(self.hyperparameters, dict) else {}
-            self.hyperparameters = {**before, **own}
-        return self
+            before = params.get("hyperparameters", self.hyperparameters)
+            params["hyperparameters"] = {**(before if isinstance(before, dict) else {}), **own}
+        return super().set_params(**params)
 
     def __skhpo_tags__(self):
         return replace(super().__skhpo_tags__(), averages=(), end_of_training=None)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from .._late import late
 
 if TYPE_CHECKING:
-    from ._axes import Levels, make_axis
+    from ._axes import Levels, identity, make_axis
     from ._cube import Dimension
     from ._distributions import log_randint, ordered
     from ._forbidden import MOST_REFUSED
@@ -18,6 +18,7 @@ __all__ = [
     "Levels",
     "SearchSpace",
     "as_written",
+    "identity",
     "log_randint",
     "make_axis",
     "nearest",
@@ -28,7 +29,7 @@ __all__ = [
 __getattr__, __dir__ = late(
     __name__,
     {
-        "._axes": "Levels make_axis",
+        "._axes": "Levels identity make_axis",
         "._cube": "Dimension",
         "._distributions": "log_randint ordered",
         "._forbidden": "MOST_REFUSED",

@@ -188,6 +188,17 @@ def test_a_pickle_keeps_the_fitted_model_when_parameters_change(digits):
     assert pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(net)))).model_ is not None
 
 
+def test_warm_start_refuses_what_the_model_cannot_take(digits):
+    net = KerasClassifier(create_model, epochs=1, warm_start=True, random_state=0).fit(*digits)
+    assert net.set_params(batch_size=16, units=8, dropout=0.2).fit(*digits).n_iter_ == 2
+    message = "model, which cannot take units=4, as it was made with units=8; set warm_start=False"
+    with pytest.raises(ValueError, match=message):
+        net.set_params(units=4).fit(*digits)
+    with pytest.raises(ValueError, match="cannot take loss='mse'"):
+        net.set_params(units=8, loss="mse").fit(*digits)
+    assert net.set_params(loss=None).fit(*digits).n_iter_ == 3
+
+
 def test_models_are_freed(digits):
     models = []
     for _ in range(3):

@@ -20,6 +20,7 @@ from ...searchable import SearchTags
 from ...training.data import as_dict, n_rows, sample_shape
 from ...training.modes import usual_modes
 from ...training.randomness import draw_seed
+from ..settings import refuse_changes
 from ..validation import check_before_search, check_inputs, check_sample_weight, keep_weighted
 from ._backend import for_model, import_keras, require_torch
 from ._ending import best_epoch, end_of_training
@@ -80,7 +81,8 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
     def fit(self, X, y=None, sample_weight=None, validation_data=None, **fit_params):
         """Train a new model for `epochs` epochs.
 
-        With ``warm_start=True`` a trained model is trained further, as by ``partial_fit``.
+        With ``warm_start=True`` a trained model is trained further, as by ``partial_fit``; an
+        argument of the builder, the loss or the optimizer that was set meanwhile is an error.
 
         Parameters
         ----------
@@ -111,6 +113,9 @@ class KerasEstimator(ParametersMixin, StateMixin, BaseEstimator):
             The message names the rule, the value and the fix.
         """
         continuing = bool(self.warm_start and self.__sklearn_is_fitted__())
+        if continuing:
+            now = Recipe.of(self, self._inferred, self._inputs)
+            refuse_changes(now.differences(self._recipe), "model")
         with usual_modes(), self._overridden(fit_params):
             return self._fit(X, y, sample_weight, None, validation_data, continuing)
 

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...define_by_run import definitions_of
+from ...space import identity
 from ._backend import for_model, operations_of, outputs_of
 from ._builders import INFERRED, build_model, builder_arguments, builder_of, copy_model
 from ._compiling import compile_model
@@ -57,6 +59,28 @@ class Recipe:
             seed=estimator.seed_,
             inputs=inputs,
         )
+
+    def differences(self, other):
+        """Return the names of parameters that differ, with both values."""
+        ours, theirs = self._parameters(), other._parameters()
+        pairs = {name: (ours.get(name), theirs.get(name)) for name in ours | theirs}
+        return {
+            name: pair for name, pair in pairs.items() if identity(pair[0]) != identity(pair[1])
+        }
+
+    def _parameters(self):
+        of_optimizer = self.compilation["optimizer_settings"]
+        asked = definitions_of(self.build_fn) or {}
+        return {
+            **(builder_arguments(self.build_fn) or {}),
+            **{name: definition.default for name, definition in asked.items()},
+            **{
+                name: value for name, value in self.compilation.items() if value is not of_optimizer
+            },
+            **{f"optimizer__{name}": value for name, value in of_optimizer.items()},
+            **self.arguments,
+            "build_fn": self.build_fn,
+        }
 
     def model(self, estimator, few=None):
         """Make the model, built and compiled; the estimator learns from its output for `few` rows.
