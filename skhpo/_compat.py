@@ -13,6 +13,7 @@ from typing import Any
 from joblib.externals.loky import BrokenProcessPool, reusable_executor
 from joblib.externals.loky.backend import resource_tracker
 from joblib.externals.loky.backend.reduction import dumps
+from joblib.hashing import Hasher
 from sklearn.base import _fit_context
 from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _PassthroughScorer
 from sklearn.model_selection._search import BaseSearchCV
@@ -51,6 +52,7 @@ __all__ = [
     "dumps",
     "feature_names",
     "fit_context",
+    "hashed_as",
     "imported_class",
     "metadata_of_scorer",
     "num_samples",
@@ -116,6 +118,15 @@ def scorer_parts(scorer: Any) -> tuple[Any, int, Any] | None:
         return None
     function = None if scorer._kwargs else scorer._score_func
     return function, scorer._sign, scorer._response_method
+
+
+def hashed_as(kind: type, values_of: Callable[[Any], Any]) -> None:
+    """Have ``joblib.hash`` hash the objects of exactly a class by what a function returns of them.
+
+    It hashes pickles, in which torch's tensors have addresses, and sorts the keys of dicts, which
+    tensors cannot be.
+    """
+    Hasher.dispatch[kind] = lambda hasher, value: hasher.save((kind, values_of(value)))
 
 
 def backend_arguments(parallel: Any) -> dict[str, Any]:

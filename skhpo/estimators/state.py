@@ -16,10 +16,11 @@ from skorch import NeuralNet
 from skorch.exceptions import DeviceWarning
 from torch import nn
 
+from .._compat import hashed_as
 from ..files import write_atomically
 from ..training.forwarding import resolve_device
 from ..training.modes import usual_modes
-from ..training.state import TrainingState, check_complete, check_keys, serialised
+from ..training.state import TrainingState, as_arrays, check_complete, check_keys, serialised
 from ..training.structure import copied, copies_of_compressed
 from .fitting import make_schedule
 from .settings import NetPart
@@ -27,6 +28,16 @@ from .settings import NetPart
 __all__ = ["CheckpointMixin", "StateMixin", "held_part"]
 
 _PACKED = "_packed_for_pickle"
+
+
+def _learned(state: TrainingState) -> Any:
+    """Return what is equal for equal fits, in which epochs take other times."""
+    values = state.state_dict()
+    rows = ({k: v for k, v in row.items() if k != "dur"} for row in values["history"])
+    return as_arrays({**values, "history": [*rows]})
+
+
+hashed_as(TrainingState, _learned)
 
 
 class CheckpointMixin(NetPart):  # type: ignore[misc] # skorch has no types

@@ -9,9 +9,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .._compat import hashed_as
 from ..names import resolve_optimizer
 from ..training.data import floating_dtype
 from ..training.randomness import DRAWING, layer_may_draw
+from ..training.state import as_arrays
 from ._arguments import value_of
 from ._context import Context
 from ._effects import find_effects
@@ -217,6 +219,9 @@ class Tuning:
             self.response_optimizer.load_state_dict(state["response_optimizer"])
         self.n_steps = state["n_steps"]
         self.best_weights = state["best_weights"]
+
+
+hashed_as(Tuning, lambda tuning: as_arrays(tuning.state_dict()))
 
 
 def _responds(layer):

@@ -24,6 +24,7 @@ from .structure import has_plain_state, is_plain
 __all__ = [
     "Counters",
     "TrainingState",
+    "as_arrays",
     "check_complete",
     "check_keys",
     "plain_attributes",
@@ -312,6 +313,20 @@ def check_keys(what: str, needed: Iterable[str], found: Container[str]) -> None:
         raise ValueError(
             f"the checkpoint must be complete, but lacks the {what} {missing[0]!r}; save it again"
         )
+
+
+def as_arrays(value: Any) -> Any:
+    """Convert tensors in a state dict to their types, shapes and bytes."""
+    if isinstance(value, torch.Tensor):
+        dense = value.detach().cpu()
+        dense = dense if dense.layout is torch.strided else dense.to_dense()
+        content = dense.contiguous().reshape(-1).view(torch.uint8).numpy()
+        return str(value.dtype), tuple(value.shape), content
+    if isinstance(value, dict):
+        return {key: as_arrays(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_arrays(item) for item in value]
+    return value
 
 
 def plain_numbers(value: Any) -> Any:

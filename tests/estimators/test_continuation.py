@@ -2,8 +2,10 @@
 
 import json
 import pickle
+import re
 import signal
 
+import joblib
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,10 @@ from skorch.callbacks import Callback
 from torch import nn
 from torch.utils.data import default_collate
 
+from skhpo import SelfTuningClassifier
 from skhpo.estimators import TorchClassifier, TorchRegressor
+from skhpo.lockstep import Member, train_together
+from skhpo.space import as_written
 
 SETTINGS = [
     {},
@@ -110,6 +115,69 @@ def test_fit_starts_anew_and_warm_start_goes_on(line):
     net.set_params(warm_start=True)
     assert net.fit(*line).n_iter_ == 4
     assert_same(net, TorchRegressor(max_epochs=4, random_state=0).fit(*line))
+
+
+CHANGES = [
+    {"module__n_units": 16},
+    {"module": nn.Linear},
+    {"criterion": "huber"},
+    {"criterion__reduction": "sum"},
+    {"optimizer": "sgd"},
+    {"lr_scheduler": "cosine"},
+    {"init": "zeros"},
+    {"device": "cpu"},
+]
+
+
+@pytest.mark.parametrize("changed", CHANGES, ids=[next(iter(one)) for one in CHANGES])
+def test_warm_start_refuses_what_the_network_cannot_take(line, changed):
+    net = TorchRegressor(max_epochs=1, random_state=0, warm_start=True).fit(*line)
+    (name,) = changed
+    before = net.get_params().get(name)
+    shown = re.escape(repr(as_written(before)))
+    refusal = rf"warm_start=True .* cannot take {name}=.* made with {name}={shown}; .*=False"
+    nets = [pickle.loads(pickle.dumps(net.set_params(**changed))) for _ in range(2)]
+    for error in train_together([Member(one, *line) for one in nets]):
+        assert re.search(refusal, str(error))
+    with pytest.raises(ValueError, match=refusal):
+        nets[0].fit(*line)
+    assert nets[0].partial_fit(*line).n_iter_ == 2
+    net.set_params(**{name: before})
+    assert net.fit(*line).n_iter_ == 2
+
+
+def test_warm_start_takes_the_rest(line):
+    net = TorchRegressor(max_epochs=1, module__n_units=8, warm_start=True).fit(*line)
+    changes = {"lr": 0.1, "optimizer__weight_decay": 0.5, "batch_size": 7, "max_norm": 2.0}
+    net.set_params(**changes, module__n_units=8, module__n_layers=1, freeze={"linear_0*": True})
+    assert net.fit(*line).n_iter_ == 2
+    net.set_params(module__n_units=4, warm_start=False)
+    assert net.fit(*line).module_.linear_0.out_features == 4
+    assert net.set_params(warm_start=True).fit(*line).n_iter_ == 2
+    net.set_params(lr_scheduler="cosine", warm_start=False).fit(*line)
+    with pytest.raises(ValueError, match=r"cannot take lr=0\.5"):
+        net.set_params(lr=0.5, warm_start=True).fit(*line)
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        TorchClassifier(module__dropout=0.2, optimizer="sgd", lr_scheduler="cosine"),
+        TorchClassifier(validation_fraction=0.2, average="ema"),
+        TorchClassifier(module__normalization="batch"),
+        SelfTuningClassifier(warmup_epochs=1),
+    ],
+    ids=["schedule", "checks", "buffers", "self-tuning"],
+)
+def test_joblib_hashes_what_was_learned(blobs, net):
+    net = clone(net).set_params(max_epochs=2, random_state=0).fit(*blobs)
+    known = joblib.hash(net)
+    assert joblib.hash(pickle.loads(pickle.dumps(net))) == known
+    assert joblib.hash(clone(net).fit(*blobs)) == known
+    with torch.no_grad():
+        next(net.module_.parameters()).view(-1)[0] += 1
+    assert joblib.hash(net) != known
+    assert joblib.hash(clone(net)) == joblib.hash(clone(net))
 
 
 def test_partial_fit_knows_all_classes(blobs):
