@@ -249,9 +249,10 @@ def test_a_short_range_is_choices():
         (lambda: SearchSpace({"n": range(0, 10**9, 5)}), r"larger step, or .*randint\(0, 99.*96\)"),
         (lambda: SearchSpace({"n": range(10**30)}), "64 bits.*exponent"),
         (lambda: SearchSpace({"n": stats.randint(0, 10**30)}), "bounds that fit into 64 bits"),
+        (lambda: SearchSpace({"n": stats.loguniform(0.1, math.inf)}), "median .* 'n' is inf"),
         (lambda: ordered(range(10**9)), r"use scipy.stats.randint\(0, 1000000000\)"),
     ],
-    ids=["steps", "large", "large distribution", "ordered"],
+    ids=["steps", "large", "large distribution", "endless", "ordered"],
 )
 def test_numbers_that_cannot_be_listed_are_an_error_that_names_the_fix(make, fix):
     with pytest.raises(ValueError, match=fix):

@@ -375,8 +375,14 @@ def _distribution(name: str, distribution: Any) -> Axis:
         )
     if math.isfinite(low) and math.isinf(high) and _counts_up(distribution):
         return _table(name, distribution, low, low + _MAX_TABLE - 1, tail=_MAX_TAIL)
+    median = _ppf(distribution, 0.5)
+    if not math.isfinite(median):
+        raise ValueError(
+            f"the median of a distribution must be finite, but that of {name!r} is {median}; check "
+            "the arguments that it was made with"
+        )
     # scipy's newer continuous distributions have a pmf, too, which is zero.
-    if not (hasattr(distribution, "pmf") and distribution.pmf(_ppf(distribution, 0.5)) > 0):
+    if not (hasattr(distribution, "pmf") and distribution.pmf(median) > 0):
         return ContinuousAxis(name, distribution)
     if high - low >= _MAX_TABLE:
         return IntegerAxis(name, distribution)
