@@ -43,8 +43,8 @@ class BayesSampler(Sampler):
     """Bayesian optimisation: a Gaussian process, and the point of largest expected improvement.
 
     The initial points are those of a Sobol sequence; what is asked for beyond them before there is
-    a score is random. Later ones maximise the logarithm of the
-    expected improvement over the best posterior mean. No configuration is proposed twice.
+    a score is random. Later ones maximise the logarithm of the expected improvement over the best
+    posterior mean. No configuration is proposed twice.
 
     Parameters
     ----------
@@ -54,8 +54,8 @@ class BayesSampler(Sampler):
     random_state : int, RandomState or None, default=None
         The seed; None draws one.
     n_initial_points : int or "auto", default="auto"
-        Number of configurations before the model is used, including observed ones that were not
-        proposed; "auto" means 6, 12 with two objectives and 18 with more.
+        Before the model is used, observed ones that were not proposed included; "auto" means 6, 12
+        with two objectives and 18 with more.
     acquisition : {"log_ei", "log_ei_per_second"}, default="log_ei"
         The acquisition function. "log_ei_per_second" divides the expected improvement by the
         duration expected from the observed `seconds`.
@@ -73,9 +73,8 @@ class BayesSampler(Sampler):
         initial ones are drawn from it, and the expected improvement is multiplied by the prior's
         density to the power of ``prior_weight / n`` for the n-th configuration that the model
         chooses (Hvarfner et al., 2022, "piBO: augmenting acquisition functions with user beliefs
-        for Bayesian optimization", equation 5), so that a wrong prior loses its influence; and, at
-        once, by the odds that denser configurations have the better scores, where these are below
-        1 (no part of piBO).
+        for Bayesian optimization", equation 5), so that a wrong prior loses its influence; and (not
+        in piBO) by the odds, if below 1, that denser configurations have the better scores.
     prior_weight : float, default=5.0
         That of the prior, a tenth of the number of configurations there.
 
@@ -92,22 +91,21 @@ class BayesSampler(Sampler):
     See Also
     --------
     skhpo.BayesSearchCV : The search that uses it.
-    RandomSampler : Does not learn, and needs no time.
 
     Notes
     -----
     The kernel is a Matern kernel with smoothness 5/2 on the unit cube, with a length scale for each
-    coordinate; choices differ by 0 or 1. Added to it is the share of choices that are the same: the
-    score has an offset for each, whatever the numbers are (a sum of kernels as in Ru et al., 2020,
-    "Bayesian optimisation over multiple continuous and categorical inputs"). Hyperparameters are
-    the maximum a posteriori. Scores are transformed first, to reduce the influence of failed fits,
-    outliers and bad regions. Where the noise of scores is observed, noisier ones have less weight.
+    coordinate; choices differ by 0 or 1. Added to it is the share of choices that are the same, so
+    that each has an offset (a sum of kernels as in Ru et al., 2020, "Bayesian optimisation over
+    multiple continuous and categorical inputs"). Hyperparameters are the maximum a posteriori.
+    Scores are transformed first, to reduce the influence of failed fits, outliers and bad regions.
+    Where the noise of scores is observed, noisier ones have less weight.
 
     Each configuration is chosen given the pending ones, so that those sampled together differ from
     those sampled one by one with scores in between. Where some are pending, hyperparameters are
     drawn from the normal distribution around their maximum, for each configuration again,
-    because those sampled together would share the errors of a single set (with `stop_tol` there are
-    fantasies instead).
+    because those sampled together would share the errors of a single set (with `stop_tol`:
+    fantasies).
 
     In a space with choices every fifth of them is the best one so far with one choice changed (for
     one objective, without constraints), until all such were tried, because how good a choice can be
@@ -374,12 +372,11 @@ class BayesSampler(Sampler):
         if self._n_drawn % 16 == 0:
             self._block = self._initial.random(16)
         u = self._block[self._n_drawn % 16]
-        if self.prior is None or self._n_drawn % 2:
-            params = self.space.from_unit(u)
-        elif self._n_drawn:
-            params = self.space.from_unit(self.prior.points(u[None])[0])
-        else:
+        if self.prior is not None and not self._n_drawn:
             params = self.prior.likeliest(u)
+        else:
+            is_believed = self.prior is not None and self._n_drawn % 2 == 0
+            params = self.space.from_unit(self.prior.points(u[None])[0] if is_believed else u)
         self._n_drawn += 1
         return None if self._known.has(params) or not self.space.allows(params) else params
 
