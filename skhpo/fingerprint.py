@@ -213,7 +213,9 @@ def _attributes(value: Any) -> dict[str, Any] | None:
         return None  # slots of a path, say, are caches
     held: Any = object.__getstate__(value)
     parts = [part for part in (held if isinstance(held, tuple) else (held,)) if part is not None]
-    return {name: one for part in parts for name, one in part.items()} if parts else None
+    if not parts and not hasattr(value, "__dict__"):
+        return None
+    return {name: one for part in parts for name, one in part.items()}
 
 
 def _key(key: Any) -> str:

@@ -50,6 +50,11 @@ class InSlots:
         return params["depth"] > self.limit
 
 
+class Stateless:
+    def __call__(self, params):
+        return params["depth"] > 3
+
+
 class InBoth(InSlots):
     def __init__(self, limit, other):
         super().__init__(limit)
@@ -80,6 +85,8 @@ THINGS = {
     "method without a name": lambda: types.MethodType(functools.partial(max, 1), 2),
     "built-in method": lambda: {3, 4}.__contains__,
     "built-in method of another": lambda: {3, 5}.__contains__,
+    "no attributes": lambda: Stateless(),
+    "method of what has no attributes": lambda: Stateless().__call__,
     "slots": lambda: InSlots(1),
     "other slots": lambda: InSlots(2),
     "slots of a base": lambda: InBoth(1, 3),
