@@ -32,8 +32,10 @@ from . import space
 __all__ = ["describe", "differences", "digest", "hash_of_code", "of_search", "versions"]
 
 
-# Parameters of a search that change neither what is fitted nor, but for rounding, how it scores.
+# Parameters of a search that change neither what is fitted nor, but for rounding, how it scores;
+# and `average`, which is in the description of the estimator where it is set.
 _FREE = {
+    "average",
     "callbacks",
     "confirm",
     "cv",

@@ -133,7 +133,8 @@ def _of_table(
     if "n_resources" in table:
         resources = np.asarray(table["n_resources"])
     params = [dict(one) for one in table["params"]]
-    resource, fixed = _take_fixed(params, resource, resources, distributions)
+    is_own = "candidate" in table  # other searches set nothing but the resource
+    resource, fixed = _take_fixed(params, resource, resources, distributions, is_own)
     scores = {name: _scores(table, name) for name in metrics}
     shape = scores[metrics[0]].shape
     n_splits_done = np.asarray(table.get("n_splits_done", np.full(n_rows, shape[1])))
@@ -184,7 +185,7 @@ def _bounds(constraints):
     }
 
 
-def _take_fixed(params, resource, resources, distributions):
+def _take_fixed(params, resource, resources, distributions, is_own):
     """Take what is not searched out of configurations.
 
     Returns
@@ -203,7 +204,7 @@ def _take_fixed(params, resource, resources, distributions):
         found = [
             name
             for name in extra
-            if [one.get(name) for one in params] == np.asarray(resources).tolist()
+            if np.array_equal([one.get(name, np.nan) for one in params], resources)
         ]
         resource = found[0] if len(found) == 1 else "n_resources"
     if resource in extra:
@@ -212,8 +213,8 @@ def _take_fixed(params, resource, resources, distributions):
             one.pop(resource, None)
     fixed = {
         name: params[0][name]
-        for name in extra
-        if all(name in one and one[name] == params[0][name] for one in params)
+        for name in (extra if is_own else ())
+        if all(name in one and np.array_equal(one[name], params[0][name]) for one in params)
     }
     for one in params:
         for name in fixed:

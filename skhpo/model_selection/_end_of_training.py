@@ -370,20 +370,24 @@ def _end_of(estimator: Any, setting: str) -> EndOfTraining:
     return end
 
 
-def averaged(subject: Subject, average: str) -> Subject:
+def averaged(subject: Subject, average: str, resource: str | None) -> Subject:
     """Return what a search fits, with an average of weights where one can be set and none is.
 
-    An estimator stays as it is if its weights cannot be averaged, if it has an average of its own,
-    or a schedule that makes one needless, or if the space has one of these or the estimator itself.
+    An estimator stays as it is if its epochs are not the resource, so that fits end as they do
+    elsewhere, if its weights cannot be averaged, if it has an average of its own, or a schedule
+    that makes one needless, or if the space has one of these or the estimator itself.
     """
     owner, prefix = owner_of(subject.estimator)
-    names = [prefix + parameter for parameter in search_tags(owner).averages]
+    tags = search_tags(owner)
+    names = [prefix + parameter for parameter in tags.averages]
     own, given = subject.estimator.get_params(deep=True), subject.distributions
     dicts = given if isinstance(given, list | tuple) else [given]
     searched = {key for one in dicts if isinstance(one, Mapping) for key in one}
     is_set = any(own.get(name, average) is not None for name in names)
-    is_searched = any(f"{name}__".startswith(f"{key}__") for name in names for key in searched)
-    if not names or is_set or is_searched:
+    # The steps of a pipeline are all that is inside of it.
+    starts = [key[:-5] if key.rpartition("__")[2] == "steps" else f"{key}__" for key in searched]
+    is_searched = any(f"{name}__".startswith(start) for name in names for start in starts)
+    if not names or resource != prefix + tags.counted or is_set or is_searched:
         return subject
     fixed = {names[0]: average}
     return replace(subject, estimator=clone(subject.estimator).set_params(**fixed), fixed=fixed)

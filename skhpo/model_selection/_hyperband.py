@@ -77,11 +77,11 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
         it learns from all of it; that pays from the second bracket on, and most with several
         iterations.
     average : {"ema", "swa"} or None, default="ema"
-        Set for a torch estimator of this package, unless it or the space has an `average` or an
-        `lr_scheduler`; it is in `best_params_`, as the resource is. Rungs end in the middle of
-        training, where the last weights depend much on the last steps, unless the learning rate
-        falls; their average is what smaller rates at the end would give [5]_. None leaves the
-        estimator as it is. What it gains: docs/benchmarks/race.md.
+        Set for a torch estimator of this package whose epochs are the resource, unless it or the
+        space has an `average` or an `lr_scheduler`; it is in `best_params_`, as the resource is.
+        Rungs end in the middle of training, where the last weights depend much on the last steps,
+        unless the learning rate falls; their average is what smaller rates at the end would give
+        [5]_. None leaves the estimator as it is. What it gains: docs/benchmarks/race.md.
     scoring : str, callable, list, tuple or dict, default=None
         As in `GridSearchCV`. With several metrics candidates are promoted by the one that
         `refit` names, else by the first.
@@ -378,9 +378,12 @@ classes_, n_features_in_, feature_names_in_
 
     def _subject(self, X: Any, y: Any) -> Subject:
         from ._end_of_training import averaged
+        from ._plan import resource_of
 
         subject = super()._subject(X, y)
-        return subject if self.average is None else averaged(subject, self.average)
+        if self.average is None:
+            return subject
+        return averaged(subject, self.average, resource_of(self, subject.distributions))
 
     def _make_scheduler(self, plan: Plan) -> schedulers.Scheduler:
         if self.n_iterations == "auto" and self.max_time is None and self.max_cost is None:

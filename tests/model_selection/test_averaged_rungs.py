@@ -68,6 +68,8 @@ def test_what_an_estimator_or_a_space_says_stays():
     assert averages(searched(space={**SPACE, "average": [None]})) == {None}
     assert averages(searched(clone(NET).set_params(lr_scheduler="cosine"))) == {None}
     assert averages(searched(space={**SPACE, "lr_scheduler": [None, "cosine"]})) == {None}
+    rows = searched(clone(NET).set_params(max_epochs=2), resource="n_samples", max_resources="auto")
+    assert averages(rows) == {None}
     conditional = searched(space=[SPACE, {"lr": [0.1], "average": [None]}])
     assert averages(conditional) == {None}
 
@@ -78,6 +80,8 @@ def test_inside_of_a_pipeline_and_of_nothing_else():
     assert search.best_params_["torchclassifier__average"] == "ema"
     # A step that is searched may be an estimator of any kind.
     steps = {"torchclassifier": [NET, clone(NET).set_params(lr=0.1)]}
+    assert all(len(params) == 2 for params in searched(pipeline, steps).cv_results_["params"])
+    steps = {"steps": [pipeline.steps, make_pipeline(NET).steps]}
     assert all(len(params) == 2 for params in searched(pipeline, steps).cv_results_["params"])
     of_others = searched(SGDClassifier(), {"alpha": SPACE["lr"]}, resource="max_iter")
     assert of_others.best_params_.keys() == {"alpha", "max_iter"}
@@ -101,8 +105,14 @@ def test_journals_and_records_know_it(tmp_path):
         assert record.fixed == {"average": "ema"}
         assert record.resource == "max_epochs"
         assert set(record.params[0]) == {"lr"}
-    with pytest.raises(ValueError, match="average"):
+    others = {name: search.cv_results_[name] for name in search.cv_results_ if name != "candidate"}
+    with pytest.raises(ValueError, match=r"average.*give the space"):
+        read_search((others, SPACE))
+    with pytest.raises(ValueError, match=r"estimator.*average"):
         searched(journal=tmp_path / "run.jsonl", average=None)
+    of_others = {"space": {"alpha": SPACE["lr"]}, "resource": "max_iter"}
+    for average in ("ema", None):  # which changes nothing there
+        searched(SGDClassifier(), journal=tmp_path / "sgd.jsonl", average=average, **of_others)
     assert_same_fits(searched(journal=tmp_path / "run.jsonl"), search)
 
 
