@@ -119,7 +119,7 @@ def enqueued(
         owner, prefix = owner_of(estimator)
         tags = search_tags(owner)
         left_out = {resource, *(prefix + name for name in (tags.counted, *tags.averages[:1]))}
-        left_out -= set(space.names)
+        left_out &= set(estimator.get_params(deep=True)) - set(space.names)
         return [
             {name: value for name, value in given.items() if name not in left_out}
             if isinstance(given, Mapping)

@@ -76,7 +76,7 @@ class HalvingHyperbandSearchCV(BaseTrialSearchCV):
         With a sampler that learns, a bracket starts only when the one before it has ended, so that
         it learns from all of it; that pays from the second bracket on, and most with several
         iterations.
-    average : {"ema", "swa"} or None, default="ema"
+    average : "ema" or None, default="ema"
         Set for a torch estimator of this package whose epochs are the resource, unless it or the
         space has an `average` or an `lr_scheduler`; it is in `best_params_`, as the resource is.
         Rungs end in the middle of training, where the last weights depend much on the last steps,
@@ -323,7 +323,7 @@ classes_, n_features_in_, feature_names_in_
         "n_brackets": [Interval(Integral, 1, None, closed="left"), StrOptions({"all"})],
         "n_iterations": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "sampler": [str, samplers.Sampler, callable],
-        "average": [StrOptions({"ema", "swa"}), None],
+        "average": [StrOptions({"ema"}), None],
     }
 
     _samples_in_order = True

@@ -54,8 +54,7 @@ class BayesSampler(Sampler):
     random_state : int, RandomState or None, default=None
         The seed; None draws one.
     n_initial_points : int or "auto", default="auto"
-        Before the model is used, observed ones that were not proposed included; "auto" means 6, 12
-        with two objectives and 18 with more.
+        Before the model is used, other observed ones included; "auto": 6, with 2 objectives 12, 18.
     acquisition : {"log_ei", "log_ei_per_second"}, default="log_ei"
         The acquisition function. "log_ei_per_second" divides the expected improvement by the
         duration expected from the observed `seconds`.
@@ -375,8 +374,9 @@ class BayesSampler(Sampler):
         if self.prior is not None and not self._n_drawn:
             params = self.prior.likeliest(u)
         else:
-            is_believed = self.prior is not None and self._n_drawn % 2 == 0
-            params = self.space.from_unit(self.prior.points(u[None])[0] if is_believed else u)
+            if self.prior is not None and self._n_drawn % 2 == 0:
+                u = self.prior.points(u[None])[0]
+            params = self.space.from_unit(u)
         self._n_drawn += 1
         return None if self._known.has(params) or not self.space.allows(params) else params
 
