@@ -112,12 +112,17 @@ class _Asking:
             return False
         return self._message is None or self._message.match(text) is not None
 
+    @property
+    def pattern(self) -> str:
+        """What it matches now, for libraries that copy filters, such as scikit-learn."""
+        if not self._context.is_entered:
+            return "(?!)"
+        return "" if self._message is None else self._message.pattern
+
     def __reduce__(self) -> Any:
         # Other processes, to which filters are sent, get what it is now.
-        if not self._context.is_entered:
-            return re.compile, ("(?!)",)
-        message = self._message
-        return re.compile, ("",) if message is None else (message.pattern, message.flags)
+        flags = 0 if self._message is None else self._message.flags
+        return re.compile, (self.pattern, flags)
 
 
 @functools.lru_cache(maxsize=64)

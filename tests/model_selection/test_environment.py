@@ -19,8 +19,9 @@ from scipy.stats import loguniform
 from scripted import Scripted
 from sklearn.base import clone
 from sklearn.datasets import load_iris
-from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
+from sklearn.utils.parallel import FitFailedWarning, Parallel, delayed
 
 from skhpo import (
     BayesSearchCV,
@@ -380,3 +381,9 @@ def test_other_networks_predict_while_one_is_looked_into(monkeypatch):
         tuning.fit(X, y)
     assert 0 < n_seen < len(seen)
     assert all(np.array_equal(probabilities, expected) for probabilities in seen)
+
+
+def test_libraries_copy_the_filters():
+    with ignoring(UserWarning, re.compile("of one")), ignoring(ConvergenceWarning):
+        found = Parallel()(delayed(warnings.warn)("of one") for _ in range(2))
+    assert found == [None, None]
