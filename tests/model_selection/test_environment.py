@@ -19,9 +19,9 @@ from scipy.stats import loguniform
 from scripted import Scripted
 from sklearn.base import clone
 from sklearn.datasets import load_iris
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.neural_network import MLPClassifier
-from sklearn.utils.parallel import FitFailedWarning, Parallel, delayed
+from sklearn.utils.parallel import Parallel, delayed
 
 from skhpo import (
     BayesSearchCV,
