@@ -130,7 +130,9 @@ def test_an_equal_seed_gives_equal_results_and_leaves_global_generators_alone(di
 
 
 @pytest.mark.parametrize(
-    "mode", [torch.no_grad, torch.inference_mode, lambda: torch.device("meta")], ids=repr
+    "mode",
+    [torch.no_grad, torch.inference_mode, lambda: torch.device("meta")],
+    ids=["no_grad", "inference", "device"],
 )
 def test_a_mode_of_the_caller_changes_nothing(mode, digits):
     X, y = digits
