@@ -78,8 +78,8 @@ def name_of(trial: Trial) -> str:
 
 
 def values_of(search: Any, trial: Trial) -> dict[str, Any]:
-    """Return the parameters of a trial; the resource is one of them."""
-    values = dict(trial.params)
+    """Return the parameters of a trial, as its row has them: the resource is one of them."""
+    values = {**trial.params, **getattr(search, "_fixed", {})}
     if trial.resource is not None:
         values[search.resource_] = trial.resource
     return values

@@ -161,6 +161,7 @@ class BaseTrialSearchCV(Ensembles):
     def _keep(self, source: Source) -> None:
         """Set the attributes that are known before the first fit."""
         self.param_distributions_ = source.plan.distributions
+        self._fixed = dict(source.plan.fixed)  # which loggers ask for
         if "resource" in self.get_params(deep=False):
             self.resource_ = source.plan.setting.resource
         self.n_splits_ = len(source.plan.splits)
